@@ -45,6 +45,8 @@ BARS: Final = (
     _below("w4a16_gptq_kl", "w4a16_rtn_kl"),
     _below("sparse_raw_kept", "sparse_healed_kept"),
     _least("sparse_healed_kept", KEPT),
+    _below("sparse_solver_raw_kept", "sparse_solver_healed_kept"),
+    _least("sparse_solver_healed_right", KEPT),
     _above("student_kept", "scratch_kept"),
     _above("draft_tokens_per_step_after", "draft_tokens_per_step_before"),
     _least("broken_refused", 1),

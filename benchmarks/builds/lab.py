@@ -22,36 +22,40 @@ from slipstream_runtime import contract
 
 MODELS: Final = paths.REPOSITORY / "dev" / "models"
 SOURCE: Final = MODELS / "solver"
+EASY: Final = MODELS / "target"
+"""Model that gives all its answers right, to easier questions."""
 DRAFT: Final = MODELS / "solver-draft"
-QUESTIONS: Final = MODELS / "puzzles-heldout.jsonl"
+QUESTIONS: Final = {SOURCE: MODELS / "puzzles-heldout.jsonl", EASY: MODELS / "heldout.jsonl"}
+TASKS: Final = {SOURCE: puzzles.TASKS, EASY: language.TASKS}
+SHARES: Final = {SOURCE: puzzles.MIX, EASY: dict.fromkeys(language.TASKS, 1)}
 LESSONS: Final = MODELS / "puzzles-training.jsonl"
 _FIELDS: Final = {"reference": "answer"}
-CALIBRATION: Final = {
-    "dataset": {"uri": str(LESSONS), "fields": _FIELDS},
-    "samples": 256,
-    "maxLength": 256,
-}
 MAX_REGRESSION: Final = 0.01
 """Greatest loss of right answers, as a share of all questions."""
 _POLL_SECONDS: Final = 0.2
 
 
 @functools.cache
-def lessons(folder: Path, count: int) -> Path:
+def lessons(folder: Path, count: int, source: Path = SOURCE) -> Path:
     """Return a file of training questions, drawn like those that the source has seen; none is held out."""
-    path = folder / f"lessons-{count}.jsonl"
+    path = folder / f"lessons-{source.name}-{count}.jsonl"
     if path.exists():
         return path
     rng, part = random.Random(2), folder / f"lessons.{os.getpid()}"
-    names, shares = list(puzzles.MIX), list(puzzles.MIX.values())
+    names, shares = list(SHARES[source]), list(SHARES[source].values())
     heldout.write(
         part,
         (
-            language.draw(rng, task=task, held_out=False, tasks=puzzles.TASKS)
+            language.draw(rng, task=task, held_out=False, tasks=TASKS[source])
             for task in rng.choices(names, shares, k=count)
         ),
     )
     return part.replace(path)
+
+
+def calibration(file: Path) -> dict[str, Any]:
+    """Return the calibration on the questions of a file."""
+    return {"dataset": {"uri": str(file), "fields": _FIELDS}, "samples": 256, "maxLength": 256}
 
 
 def training(file: Path, *, epochs: float, rate: float, **more: Any) -> dict[str, Any]:
@@ -225,7 +229,7 @@ class Build:
             return None
         metric = {"name": "ExactMatch"} | ({"maxRegression": self.limit} if self.limit else {})
         return {
-            "dataset": {"uri": str(QUESTIONS), "fields": _FIELDS},
+            "dataset": {"uri": str(QUESTIONS[self.source]), "fields": _FIELDS},
             "metrics": [metric],
             "maxItems": self.items,
             "maxTokens": 64,
@@ -254,6 +258,6 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def questions() -> list[dict[str, str]]:
-    """Return the held-out questions."""
-    return heldout.read(QUESTIONS)
+def questions(source: Path = SOURCE) -> list[dict[str, str]]:
+    """Return the held-out questions of a source."""
+    return heldout.read(QUESTIONS[source])

@@ -30,9 +30,8 @@ RECORD: Final = paths.REPOSITORY / "build" / "builds" / "results.json"
 """Measured parts of a run that has not measured everything yet."""
 HOME: Final = RECORD.with_name("work")
 """Builds of such a run."""
-HEALED_ITEMS: Final = 48_000
-"""Questions of a healing, about as many as the source itself was trained on for these tasks."""
-HEALING: Final[Mapping[str, float]] = {"epochs": 1, "rate": 2e-3}
+HEALED_ITEMS: Final = 16_000
+HEALING: Final[Mapping[str, float]] = {"epochs": 2, "rate": 2e-3}
 STUDENT_ITEMS: Final = 16_000
 DISTILLING: Final[Mapping[str, float]] = {"epochs": 2, "rate": 2e-3}
 DRAFTING: Final[Mapping[str, float]] = {"epochs": 5, "rate": 3e-4}
@@ -49,9 +48,11 @@ MEANINGS: Final = bars.meanings(
         "w4a16_rtn_kl": "the same by rtn",
         "w4a16_gptq_kept": "share of right answers that w4a16 by gptq keeps, in vLLM",
         "w4a16_rtn_kept": "the same by rtn",
-        "sparse_raw_kept": "share of right answers that 2of4 by sparsegpt keeps, in vLLM",
+        "sparse_raw_kept": "share of the easy source's right answers that 2of4 by sparsegpt keeps, in vLLM",
         "sparse_healed_kept": "the same after healing",
-        "sparse_healed_right": "all right answers after healing over the source's, whichever they are",
+        "sparse_solver_raw_kept": "the same of the solver, which has the harder questions",
+        "sparse_solver_healed_kept": "the same after healing",
+        "sparse_solver_healed_right": "all its right answers after healing over the solver's, whichever they are",
         "student_kept": "share of right answers that a distilled student of half the layers keeps, in vLLM",
         "scratch_kept": "the same of a model of its size that is trained from nothing, with the same settings",
         "draft_tokens_per_step_before": "tokens per step of the target with the present draft, in vLLM",
@@ -72,9 +73,10 @@ MEANINGS: Final = bars.meanings(
 NOTES: Final = f"""\
 The source is the solver of `dev/models`, a trained model of 1.06 million parameters. Shares of right answers are
 those of its own right answers to 1,000 held-out questions that a checkpoint gives, too, greedily and in bfloat16.
+2of4 is also measured on the target of `dev/models`, which answers all of its 400 easier questions right.
 Trainings use AdamW on one thread, in batches of 16, with a cosine schedule and seed 0.
 
-- **Healing:** {HEALING["epochs"]:g} epoch of {HEALED_ITEMS:,} training questions, drawn by the generator of the
+- **Healing:** {HEALING["epochs"]:g} epochs of {HEALED_ITEMS:,} training questions, drawn by the generator of the
   source's own lessons, at a learning rate of {HEALING["rate"]:g}. It learns the source's logits and the right
   answers, while zeros stay zero.
 - **Student and scratch:** {DISTILLING["epochs"]:g} epochs of {STUDENT_ITEMS:,} such questions at
@@ -119,22 +121,24 @@ class Bench:
         self.figures[_PEAK] = max(peak, self.figures.get(_PEAK, 0))
         return outcome
 
-    def kept(self, folder: Path) -> float:
+    def kept(self, folder: Path, source: Path = lab.SOURCE) -> float:
         """Return the share of the source's right answers that a checkpoint gives, too, in the real vLLM."""
-        right = self._right(lab.SOURCE)
-        self.figures["source_right"] = len(right)
-        return round(len(right & self._right(folder)) / len(right), 4)
+        right = self._right(source, source)
+        if source == lab.SOURCE:
+            self.figures["source_right"] = len(right)
+        return round(len(right & self._right(folder, source)) / len(right), 4)
 
     def right(self, folder: Path) -> float:
         """Return the number of right answers of a checkpoint, over the source's."""
-        return round(len(self._right(folder)) / len(self._right(lab.SOURCE)), 4)
+        found = len(self._right(folder, lab.SOURCE))
+        return round(found / len(self._right(lab.SOURCE, lab.SOURCE)), 4)
 
-    def _right(self, folder: Path) -> set[int]:
-        """Return the numbers of the questions that vLLM answers right with this checkpoint."""
+    def _right(self, folder: Path, source: Path) -> set[int]:
+        """Return the numbers of the source's questions that vLLM answers right with this checkpoint."""
         weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-        kept = self.home / f"right-{weights[:12]}.json"
+        kept = self.home / f"right-{source.name}-{weights[:12]}.json"
         if not kept.exists():
-            items = lab.questions()
+            items = lab.questions(source)
             found = served.answers(
                 (item["prompt"] for item in items), threads=1, model=str(folder), dtype="bfloat16"
             )
@@ -155,7 +159,7 @@ def int8(bench: Bench) -> None:
 
 def int4(bench: Bench) -> None:
     """Build w4a16 by both methods."""
-    methods: dict[str, Any] = {"gptq": lab.CALIBRATION, "rtn": None}
+    methods: dict[str, Any] = {"gptq": lab.calibration(lab.LESSONS), "rtn": None}
     folders = [
         bench.build(
             f"w4a16-{method}", _quantize("w4a16", method, calibration=data), evaluated=False
@@ -178,13 +182,17 @@ def broken(bench: Bench) -> None:
 
 
 def sparse(bench: Bench) -> None:
-    """Prune two of four weights, with and without healing."""
-    raw = {"pattern": "2of4", "method": "sparsegpt", "calibration": lab.CALIBRATION}
-    healed = raw | {"heal": lab.training(lab.lessons(bench.home, HEALED_ITEMS), **HEALING)}
-    for name, step in (("raw", raw), ("healed", healed)):
-        built = bench.build(f"sparse-{name}", {"sparsify": step}, evaluated=False)
-        bench.figures[f"sparse_{name}_kept"] = bench.kept(built.folder)
-    bench.figures["sparse_healed_right"] = bench.right(built.folder)
+    """Prune two of four weights of both sources, with and without healing."""
+    for source, name in ((lab.EASY, "sparse"), (lab.SOURCE, "sparse_solver")):
+        lessons = lab.lessons(bench.home, HEALED_ITEMS, source)
+        raw = {"pattern": "2of4", "method": "sparsegpt", "calibration": lab.calibration(lessons)}
+        healed = raw | {"heal": lab.training(lessons, **HEALING)}
+        for kind, step in (("raw", raw), ("healed", healed)):
+            built = bench.build(
+                f"{name}-{kind}", {"sparsify": step}, source=source, evaluated=False
+            )
+            bench.figures[f"{name}_{kind}_kept"] = bench.kept(built.folder, source)
+    bench.figures["sparse_solver_healed_right"] = bench.right(built.folder)
 
 
 def student(bench: Bench) -> None:
