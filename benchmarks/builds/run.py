@@ -30,8 +30,11 @@ RECORD: Final = paths.REPOSITORY / "build" / "builds" / "results.json"
 """Measured parts of a run that has not measured everything yet."""
 HOME: Final = RECORD.with_name("work")
 """Builds of such a run."""
-HEALED_ITEMS: Final = 16_000
-HEALING: Final[Mapping[str, float]] = {"epochs": 2, "rate": 2e-3}
+HEALED_ITEMS: Final = {lab.SOURCE: 16_000, lab.EASY: 4_096}
+HEALING: Final[Mapping[Path, Mapping[str, float]]] = {
+    lab.SOURCE: {"epochs": 2, "rate": 2e-3},
+    lab.EASY: {"epochs": 1, "rate": 1e-3, "batch": 8},
+}
 STUDENT_ITEMS: Final = 16_000
 DISTILLING: Final[Mapping[str, float]] = {"epochs": 2, "rate": 2e-3}
 DRAFTING: Final[Mapping[str, float]] = {"epochs": 5, "rate": 3e-4}
@@ -48,11 +51,11 @@ MEANINGS: Final = bars.meanings(
         "w4a16_rtn_kl": "the same by rtn",
         "w4a16_gptq_kept": "share of right answers that w4a16 by gptq keeps, in vLLM",
         "w4a16_rtn_kept": "the same by rtn",
-        "sparse_raw_kept": "share of the easy source's right answers that 2of4 by sparsegpt keeps, in vLLM",
+        "sparse_raw_kept": "share of right answers that 2of4 by sparsegpt keeps, in vLLM",
         "sparse_healed_kept": "the same after healing",
-        "sparse_solver_raw_kept": "the same of the solver, which has the harder questions",
-        "sparse_solver_healed_kept": "the same after healing",
-        "sparse_solver_healed_right": "all its right answers after healing over the solver's, whichever they are",
+        "sparse_healed_right": "all right answers after healing over the source's, whichever they are",
+        "sparse_easy_raw_kept": "share of right answers that 2of4 keeps of the easy source",
+        "sparse_easy_healed_kept": "the same after healing",
         "student_kept": "share of right answers that a distilled student of half the layers keeps, in vLLM",
         "scratch_kept": "the same of a model of its size that is trained from nothing, with the same settings",
         "draft_tokens_per_step_before": "tokens per step of the target with the present draft, in vLLM",
@@ -76,9 +79,10 @@ those of its own right answers to 1,000 held-out questions that a checkpoint giv
 2of4 is also measured on the target of `dev/models`, which answers all of its 400 easier questions right.
 Trainings use AdamW on one thread, in batches of 16, with a cosine schedule and seed 0.
 
-- **Healing:** {HEALING["epochs"]:g} epochs of {HEALED_ITEMS:,} training questions, drawn by the generator of the
-  source's own lessons, at a learning rate of {HEALING["rate"]:g}. It learns the source's logits and the right
-  answers, while zeros stay zero.
+- **Healing:** {HEALING[lab.SOURCE]["epochs"]:g} epochs of {HEALED_ITEMS[lab.SOURCE]:,} training questions, drawn by the
+  generator of the source's own lessons, at a learning rate of {HEALING[lab.SOURCE]["rate"]:g}. The easy source gets
+  {HEALING[lab.EASY]["epochs"]:g} epoch of {HEALED_ITEMS[lab.EASY]:,} at {HEALING[lab.EASY]["rate"]:g}, in batches of 8.
+  It learns the source's logits and the right answers, while zeros stay zero.
 - **Student and scratch:** {DISTILLING["epochs"]:g} epochs of {STUDENT_ITEMS:,} such questions at
   {DISTILLING["rate"]:g}, in the same order, with one seed each. The student starts from two layers of the source and
   learns its logits. Scratch starts from random weights and learns the right answers.
@@ -183,16 +187,19 @@ def broken(bench: Bench) -> None:
 
 def sparse(bench: Bench) -> None:
     """Prune two of four weights of both sources, with and without healing."""
-    for source, name in ((lab.EASY, "sparse"), (lab.SOURCE, "sparse_solver")):
-        lessons = lab.lessons(bench.home, HEALED_ITEMS, source)
+    for source, name, figure in (
+        (lab.EASY, "sparse", "sparse_easy"),
+        (lab.SOURCE, "sparse_solver", "sparse"),
+    ):
+        lessons = lab.lessons(bench.home, HEALED_ITEMS[source], source)
         raw = {"pattern": "2of4", "method": "sparsegpt", "calibration": lab.calibration(lessons)}
-        healed = raw | {"heal": lab.training(lessons, **HEALING)}
+        healed = raw | {"heal": lab.training(lessons, **HEALING[source])}
         for kind, step in (("raw", raw), ("healed", healed)):
             built = bench.build(
                 f"{name}-{kind}", {"sparsify": step}, source=source, evaluated=False
             )
-            bench.figures[f"{name}_{kind}_kept"] = bench.kept(built.folder, source)
-    bench.figures["sparse_solver_healed_right"] = bench.right(built.folder)
+            bench.figures[f"{figure}_{kind}_kept"] = bench.kept(built.folder, source)
+    bench.figures["sparse_healed_right"] = bench.right(built.folder)
 
 
 def student(bench: Bench) -> None:
@@ -341,7 +348,8 @@ def main(*, parts: tuple[str, ...]) -> None:
         record = {}
     for part in parts or [part for part in PARTS if part not in record]:
         HOME.mkdir(parents=True, exist_ok=True)
-        record = _record() | {part: _measured(part)}
+        measured = _measured(part)
+        record = _record() | {part: measured}
         _write(RECORD, record)
     record = {name: record[name] for name in PARTS if name in record}
     figures = _figures(record)
